@@ -6,11 +6,16 @@ the notebook (MNIST_ROOT, mirrors, sample).
 """
 
 import argparse
+import csv
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import notebook
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 
@@ -61,9 +66,7 @@ def our_epoch(part, warp) -> float:
     loader = nb.make_loader(part, seed=nb.SEED)
     model = nb.DigitClassifier()
     optimizer = torch.optim.Adam(model.parameters(), lr=nb.LEARNING_RATE, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, nb.LEARNING_RATE, total_steps=len(loader) + 1, cycle_momentum=False
-    )
+    schedule = nb.one_cycle(optimizer, nb.LEARNING_RATE, len(loader) + 1)
     start = time.perf_counter()
     nb.train_epoch(model, loader, optimizer, schedule, warp)
     return time.perf_counter() - start
@@ -98,10 +101,16 @@ def compare_epochs(training, root, share: float) -> None:
 
 
 def train(training, seed: int, epochs: int, warp) -> tuple:
-    """A network trained as in chapter 7, but for the seed; its history, the loaders."""
+    """A network trained as in chapter 7, but for the seed, and its history."""
     learn, check = nb.split(training, nb.VALIDATION_SHARE, seed)
+    if warp is not None:
+        drawn = nb.draw_digits(round(nb.DRAWN * len(learn.labels) / 55_000), seed)
+        learn = nb.Part(*(torch.cat(pair) for pair in zip(learn, drawn, strict=True)))
     torch.manual_seed(seed)
     model = nb.DigitClassifier()
+    if warp is not None:  # chapter 4: the digits drawn by code join in
+        drawn = nb.draw_digits(round(nb.DRAWN * len(learn.labels) / 55_000), seed)
+        learn = nb.Part(*(torch.cat(pair) for pair in zip(learn, drawn, strict=True)))
     loader = nb.make_loader(learn, seed=seed)
     valid_loader = nb.make_loader(check, batch_size=1000)
     return model, nb.fit(model, loader, valid_loader, epochs, warp=warp, live=False)
@@ -159,6 +168,139 @@ def shift_table(testing) -> None:
         print(f"| {pixels} | {statistics.mean(accuracies):.2%} |", flush=True)
 
 
+# --- handwriting ---------------------------------------------------------------------
+
+
+def pictures(folder: Path) -> dict[str, list]:
+    """For each set of a folder with a labels.csv its pictures and labels.
+
+    Columns file, label and set are used. An .npz with `images` and `labels` is a set
+    of its own, each image (bright on dark) enlarged six times.
+    """
+    found = {}
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            item = (Image.open(folder / row["file"]), int(row["label"]))
+            found.setdefault(row["set"], []).append(item)
+    for path in sorted(folder.glob("*.npz")):
+        arrays = np.load(path)
+        found[path.stem] = [
+            (Image.fromarray(image).resize((96, 96), Image.Resampling.BICUBIC), label)
+            for image, label in zip(arrays["images"], arrays["labels"], strict=True)
+        ]
+    return found
+
+
+def answers(picture, model) -> list[int]:
+    """The digits read, none where the reader refuses."""
+    try:
+        return [reading.digit for reading in nb.read_digits(picture, model)]
+    except ValueError:
+        return []
+
+
+def handwriting_table(sets: dict[str, list], model) -> None:
+    """A row a set: exactly one digit found, and the right one."""
+    print("\n| set | pictures | one digit found | and the right one |")
+    print("|---|---:|---:|---:|")
+    for name, items in sets.items():
+        read = [(answers(picture, model), label) for picture, label in items]
+        one = sum(len(found) == 1 for found, _ in read) / len(read)
+        right = sum(found == [label] for found, label in read) / len(read)
+        print(f"| {name} | {len(read):,} | {one:.1%} | {right:.1%} |", flush=True)
+
+
+def compose(items: list, random: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    """A number of three to eight digits on paper (uint8, H x W), and its digits.
+
+    Each digit's ink is cut from its picture; size, gap, slant, height on the line and
+    darkness vary, and so do the paper's light and grain and whether it is ruled.
+    """
+    count = random.integers(3, 9)
+    height = int(random.integers(60, 140))
+    sheet = np.zeros((height * 3, height * (count + 2) * 2), np.float32)
+    digits, x = [], height
+    for index in random.integers(0, len(items), count):
+        picture, label = items[index]
+        parts = nb.find_digits(nb.find_ink(nb.load_grey(picture)[0]))
+        if len(parts) != 1:
+            continue  # a number is composed of digits that can be cut out
+        ink = nb.crop(parts[0][1])
+        tall = height * random.uniform(0.8, 1.2)
+        scale = min(tall / ink.shape[0], 1.2 * height / ink.shape[1])
+        ink = nb.resize(ink, (ink.shape[1] * scale, ink.shape[0] * scale), 3).clip(0, 1)
+        slant = random.uniform(-0.15, 0.15)
+        extra = int(abs(slant) * ink.shape[0]) + 1
+        slanted = Image.fromarray(np.pad(ink, ((0, 0), (extra, extra)))).transform(
+            (ink.shape[1] + 2 * extra, ink.shape[0]),
+            Image.Transform.AFFINE,
+            (1, slant, -slant * ink.shape[0] / 2, 0, 1, 0),
+            Image.Resampling.BILINEAR,
+        )
+        ink = nb.crop(np.where(np.asarray(slanted) > 0.02, slanted, 0))
+        y = height + int(random.uniform(-0.1, 0.1) * height)
+        ink = ink[: sheet.shape[0] - y]
+        sheet[y : y + ink.shape[0], x : x + ink.shape[1]] = ink
+        x += ink.shape[1] + int(height * random.uniform(0.12, 0.6))
+        digits.append(int(label))
+    sheet = sheet[:, : x + height]
+    paper = random.uniform(170, 250) * np.ones_like(sheet)
+    paper *= np.linspace(1, random.uniform(0.75, 1), sheet.shape[1])
+    if random.random() < 0.3:
+        paper[:: int(height * random.uniform(0.5, 0.9))] *= random.uniform(0.75, 0.95)
+    dark = random.uniform(0.15, 0.6)
+    photo = paper * (1 - sheet * (1 - dark))
+    photo += random.normal(0, random.uniform(0, 5), sheet.shape)
+    return photo.clip(0, 255).astype(np.uint8), digits
+
+
+def numbers_table(sets: dict[str, list], model, count: int) -> None:
+    """Numbers composed of the pictures of a set: the share read without a mistake."""
+    print(f"\n| {count} numbers of up to eight digits of | digits right |", end="")
+    print(" numbers right |\n|---|---:|---:|")
+    for name, items in sets.items():
+        random = np.random.default_rng(nb.SEED)
+        right = all_digits = right_digits = 0
+        for _ in range(count):
+            sheet, digits = compose(items, random)
+            found = answers(sheet, model)
+            right += found == digits
+            all_digits += len(digits)
+            if len(found) == len(digits):
+                right_digits += sum(map(int.__eq__, found, digits))
+        share = right_digits / all_digits
+        print(f"| {name} | {share:.1%} | {right / count:.1%} |", flush=True)
+
+
+def reading_times(model) -> None:
+    """Seconds to read a page of a hundred digits, and a photo of twelve megapixels."""
+    number = Image.open(notebook.ROOT / "img" / "number.jpg").convert("L")
+    page = Image.new("L", (number.width * 2, number.height * 5), 235)
+    for i in range(10):
+        place = (i % 2 * number.width, i // 2 * number.height)
+        page.paste(number, place)
+    digit = number.crop((320, 60, 500, 330)).resize((900, 1350))
+    large = Image.new("L", (4000, 3000), 235)
+    large.paste(digit, (1500, 800))
+    photo = Path(tempfile.gettempdir()) / "digit_classifier_benchmark.jpg"
+    large.save(photo)
+    print("\n| picture | digits found | seconds |\n|---|---:|---:|")
+    for name, picture in (("page", page), ("12 megapixels", photo)):
+        start = time.perf_counter()
+        found = len(answers(picture, model))
+        print(f"| {name} | {found} | {time.perf_counter() - start:.2f} |")
+    photo.unlink()
+
+
+def handwriting(folder: Path) -> None:
+    """All tables about reading, with the model.pth of this folder."""
+    model = nb.load_model(notebook.ROOT / "model.pth")
+    sets = pictures(folder)
+    handwriting_table(sets, model)
+    numbers_table(sets, model, 200)
+    reading_times(model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
@@ -166,9 +308,13 @@ def main() -> None:
     add("--seeds", type=int, metavar="N", help="train the warped MLP with N seeds")
     add("--epochs", type=int, default=nb.WARPED_EPOCHS, help="for --seeds")
     add("--shift", action="store_true", help="the committed model on shifted digits")
+    add("--handwriting", type=Path, metavar="FOLDER", help="pictures and a labels.csv")
     options = parser.parse_args()
     torch.set_num_threads(nb.THREADS)
     print(f"torch {torch.__version__}, {nb.THREADS} threads, CPU")
+    if options.handwriting:
+        handwriting(options.handwriting)
+        return
     training, testing, root = data()
     if options.seeds:
         many_seeds(training, testing, options.seeds, options.epochs)

@@ -1,8 +1,9 @@
 """Draw img/number.jpg, the picture that chapter 11 of the notebook reads.
 
-Nobody wrote it: ten digits are drawn with a round pen through points set by hand (other
-points than those of chapter 4), on ruled paper, in uneven light, slightly turned, grainy,
-and saved with the losses of a JPEG. `python tests/draw_number.py` makes it anew.
+Nobody wrote it: ten digits are drawn with a round pen through points set by hand
+(other points than those of chapter 4), on ruled paper, in uneven light, slightly
+turned, grainy, and saved with the losses of a JPEG.
+`python tests/draw_number.py` makes it anew.
 """
 
 import io

@@ -14,8 +14,8 @@ def main(limit: float, command: list[str]) -> int:
     start = time.perf_counter()
     status = subprocess.run(command).returncode
     seconds = time.perf_counter() - start
-    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
     print(f"{seconds:.0f} s, peak resident memory {peak:.2f} GB (limit {limit:g} GB)")
     return status or int(peak > limit)
 

@@ -1,6 +1,7 @@
 """model.pth in somebody else's script."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 import torch
 from conftest import SAMPLE
 from golden import first_of_each_class
-from notebook import committed
+from notebook import NOTEBOOK, committed
 from PIL import Image
+from test_model import Bomb
 
 HEADING = "## Use model.pth in your own script"
 
@@ -67,38 +69,66 @@ def python(folder, *arguments):
     return done.stdout
 
 
-def readme_script():
-    """The first Python block below the heading."""
+def readme_scripts():
+    """The Python blocks below the heading."""
     readme = committed("README.md").decode("utf-8")
     assert HEADING in readme
     chapter = readme.split(HEADING, 1)[1].split("\n## ")[0]
-    return re.search(r"```python\n(.*?)```", chapter, flags=re.S).group(1)
+    return re.findall(r"```python\n(.*?)```", chapter, flags=re.S)
 
 
-def test_readme_script_reads_a_digit(folder, digits):
+@pytest.fixture
+def reader(folder):
+    """The same folder with README's script, and the notebook that it wants."""
+    (folder / NOTEBOOK).write_bytes(committed(NOTEBOOK))
+    (folder / "read_digits.py").write_text(readme_scripts()[0], encoding="utf-8")
+    return folder
+
+
+def test_readme_script_reads_a_digit(reader, digits):
     """Pictures of digits, eight times as large and dark on white."""
-    (folder / "read_digit.py").write_text(readme_script(), encoding="utf-8")
     labels, answers = [0, 3, 6, 9], []
     for label in labels:
-        ink = Image.fromarray(255 - digits[label].numpy()).resize(
-            (224, 224), Image.Resampling.BICUBIC
-        )
-        ink.save(folder / "digit.png")
-        told = python(folder, "read_digit.py", "digit.png")
-        answers.append(int(re.search(r"\d", told).group()))
+        ink = Image.fromarray(255 - digits[label].numpy())
+        ink.resize((224, 224), Image.Resampling.BICUBIC).save(reader / "digit.png")
+        told = python(reader, "read_digits.py", "digit.png")
+        answers.append(int(re.match(r"\d", told).group()))
     assert sum(a == b for a, b in zip(answers, labels, strict=True)) >= 3, answers
 
 
-def test_readme_script_refuses_a_broken_file(folder, digits):
-    """A clear error, and no code in the file is run."""
-    (folder / "read_digit.py").write_text(readme_script(), encoding="utf-8")
-    Image.fromarray(255 - digits[0].numpy()).save(folder / "digit.png")
-    for content in (b"", committed("model.pth")[:-1000]):
-        (folder / "model.pth").write_bytes(content)
-        command = [sys.executable, "read_digit.py", "digit.png"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def test_readme_script_refuses_what_is_no_model(reader, digits):
+    """With a clear error in the last line; no code in the file is run."""
+    Image.fromarray(255 - digits[0].numpy()).save(reader / "digit.png")
+    trace = reader / "ran"
+    bomb = pickle.dumps({"fc1.weight": Bomb(trace)}, protocol=2)
+    for content in (b"", committed("model.pth")[:-1000], bomb):
+        (reader / "model.pth").write_bytes(content)
+        command = [sys.executable, "read_digits.py", "digit.png"]
+        done = subprocess.run(command, cwd=reader, capture_output=True, text=True)
         assert done.returncode != 0
-        assert "model.pth" in done.stderr.splitlines()[-1]
+        assert "model.pth" in done.stderr and "Traceback" not in done.stderr
+    assert not trace.exists()
+
+
+def test_readme_script_refuses_what_is_no_picture(reader):
+    (reader / "digit.png").write_text("no picture")
+    for name in ("digit.png", "missing.png"):
+        command = [sys.executable, "read_digits.py", name]
+        done = subprocess.run(command, cwd=reader, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert name in done.stderr and "Traceback" not in done.stderr
+
+
+def test_readme_class_loads_the_model(folder):
+    """The second script: the network alone, with one blank image."""
+    show = "print(model.training, probabilities.shape, probabilities.sum().item())"
+    script = readme_scripts()[1] + f"\n{show}\n"
+    (folder / "own.py").write_text(script, encoding="utf-8")
+    training, shape, total = re.match(
+        r"(\w+) (.*) (\S+)", python(folder, "own.py")
+    ).groups()
+    assert (training, shape) == ("False", "torch.Size([1, 10])")
+    assert float(total) == pytest.approx(1)
 
 
 def test_own_class_and_two_lines(folder, digits):

@@ -322,7 +322,7 @@ def test_small_machine(tmp_path):
         more["MNIST_ROOT"] = str(ROOT / os.environ["MNIST_ROOT"])
     execute(content, tmp_path, environment(**more))
     status = content.cells[-1].outputs[0].text
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1e6
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024 / 1e9
     print(f"peak resident memory {peak:.2f} GB")
     assert peak < 2
     assert re.search(r"Cpus_allowed_list:\s+\d+\n", status)

@@ -1,0 +1,327 @@
+"""read_digits and what it consists of, on pictures made from the sample's digits."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from notebook import ROOT
+from PIL import Image, ImageOps
+
+NUMBER = ROOT / "img" / "number.jpg"
+
+
+@pytest.fixture(scope="module")
+def model(nb):
+    return nb.load_model(ROOT / "model.pth")
+
+
+@pytest.fixture(scope="module")
+def digits(sample):
+    """Test digits of the sample, shuffled: uint8 (1000, 28, 28), and their labels."""
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
+    return sample.test_images[order].numpy(), sample.test_labels[order].tolist()
+
+
+def page(digits, rows: int, columns: int, enlarge: int = 3, light: int = 235):
+    """A sheet (uint8, dark on light) of digits in rows, with gaps; and their labels."""
+    images, labels = digits
+    step = 28 * enlarge + 20
+    sheet = np.zeros((rows * step + 40, columns * step + 40), np.uint8)
+    for i in range(rows * columns):
+        top, left = 30 + i // columns * step, 30 + i % columns * step
+        large = np.kron(images[i], np.ones((enlarge, enlarge), np.uint8))
+        sheet[top : top + 28 * enlarge, left : left + 28 * enlarge] = large
+    return (light - sheet * (light / 255 * 0.85)).astype(np.uint8), labels[
+        : rows * columns
+    ]
+
+
+def answers(readings) -> list[int]:
+    return [reading.digit for reading in readings]
+
+
+# --- to_mnist ----------------------------------------------------------------------
+
+
+def test_enlarged_digits_come_back_identical(nb, digits):
+    images = digits[0]
+    random = np.random.default_rng(0)
+    same = 0
+    for image in images:
+        k, (down, right) = random.integers(2, 10), random.integers(0, 90, 2)
+        large = np.kron(image, np.ones((k, k), np.uint8))
+        canvas = np.pad(large, ((down, 90 - down), (right, 90 - right)))
+        same += torch.equal(nb.to_mnist(canvas), torch.from_numpy(image))
+    assert same >= 0.999 * len(images)
+
+
+def test_shape_type_and_centre_of_mass(nb):
+    ink = np.zeros((300, 200), np.float32)
+    ink[40:240, 100:120] = 1
+    image = nb.to_mnist(ink)
+    assert image.shape == (28, 28) and image.dtype == torch.uint8
+    rows = torch.nonzero(image.any(1)).flatten()
+    assert rows[-1] - rows[0] + 1 == 20
+    mass = image.float() / image.sum()
+    assert abs((mass.sum(1) @ torch.arange(28.0)) - 14) <= 0.5
+    assert abs((mass.sum(0) @ torch.arange(28.0)) - 14) <= 0.5
+
+
+@pytest.mark.parametrize("thick", [1, 60])
+def test_thin_and_bold_pens_are_brought_to_the_range_of_mnist(nb, thick):
+    ink = np.zeros((400, 260), np.uint8)
+    ink[20:380, 20 : 20 + thick] = ink[20:380, 240 - thick : 240] = 255
+    ink[20 : 20 + thick, 20:240] = ink[380 - thick : 380, 20:240] = 255
+    image = nb.to_mnist(ink).float() / 255
+    share = float(image.mean())
+    assert 0.08 < share < 0.45
+    if thick == 1:
+        assert image.max() > 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((0, 5)), np.zeros((20, 20)), np.ones((4, 4, 3)), np.full((5, 5), 7.0)],
+)
+def test_to_mnist_refuses_what_holds_no_digit(nb, wrong):
+    with pytest.raises(ValueError):
+        nb.to_mnist(wrong)
+
+
+# --- one picture in many forms -------------------------------------------------------
+
+
+def test_the_number_of_the_notebook_is_read_in_order(nb, model):
+    readings = nb.read_digits(NUMBER, model)
+    assert answers(readings) == [1, 6, 0, 4, 7, 3, 9, 2, 8, 5]
+    width, height = Image.open(NUMBER).size
+    for reading in readings:
+        left, top, right, bottom = reading.box
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+        assert reading.image.shape == (28, 28) and reading.image.dtype == torch.uint8
+        assert reading.sure == (reading.probability >= nb.SURE)
+
+
+FORMS = {
+    "1": lambda p: p.point(lambda v: 255 * (v > 128)).convert("1"),
+    "P": lambda p: p.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE),
+    "RGB": lambda p: p.convert("RGB"),
+    "CMYK": lambda p: p.convert("RGB").convert("CMYK"),
+    "inverted": ImageOps.invert,
+    "16 bits": lambda p: Image.fromarray(np.asarray(p).astype(np.uint16) * 257),
+    "transparent": lambda p: Image.merge(
+        "RGBA", [Image.new("L", p.size)] * 3 + [ImageOps.invert(p)]
+    ),
+    "bool": lambda p: np.asarray(p) > 128,
+    "float": lambda p: np.asarray(p) / 255,
+    "colour array": lambda p: np.asarray(p.convert("RGB")),
+    "one channel": lambda p: np.asarray(p)[:, :, None],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_picture_reads_the_same(nb, model, digits, form):
+    sheet, labels = page(digits, 2, 5)
+    picture = Image.fromarray(sheet)
+    plain = answers(nb.read_digits(picture, model))
+    assert sum(a == b for a, b in zip(plain, labels, strict=True)) >= 9
+    assert answers(nb.read_digits(FORMS[form](picture), model)) == plain
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tiff", "webp"])
+def test_every_kind_of_file_reads_the_same(nb, model, digits, suffix, tmp_path):
+    picture = Image.fromarray(page(digits, 2, 5)[0])
+    file = tmp_path / f"número 1.{suffix}"
+    picture.save(file)
+    expected = answers(nb.read_digits(picture, model))
+    assert answers(nb.read_digits(file, model)) == expected
+    assert answers(nb.read_digits(str(file), model)) == expected
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_obeyed(nb, model, digits, orientation, tmp_path):
+    picture = Image.fromarray(page(digits, 1, 4)[0])
+    upright = nb.read_digits(picture, model)
+    turns = {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    for turn in turns.get(orientation, []):
+        picture = picture.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "photo.png", exif=exif)
+    readings = nb.read_digits(tmp_path / "photo.png", model)
+    assert answers(readings) == answers(upright)
+    assert [r.box for r in readings] == [r.box for r in upright]
+
+
+BORDERS = {3: (5, 5, 5, 5), 6: (90, 10, 20, 160), 9: (9, 70, 200, 3)}
+
+
+def test_position_border_and_size_do_not_matter(nb, model, digits):
+    images, labels = digits
+    for i in range(10):
+        found = set()
+        for enlarge, border in (
+            (3, (5, 5, 5, 5)),
+            (6, (90, 10, 20, 160)),
+            (9, (9, 70, 200, 3)),
+        ):
+            large = np.kron(images[i], np.ones((enlarge, enlarge), np.uint8))
+            top, bottom, left, right = border
+            ink = np.pad(large, ((top, bottom), (left, right)))
+            found.add(tuple(answers(nb.read_digits(255 - ink, model))))
+        assert len(found) == 1 and len(found.pop()) == 1
+
+
+def test_uneven_light_grain_and_specks(nb, model, digits):
+    sheet, labels = page(digits, 2, 6)
+    random = np.random.default_rng(3)
+    light = np.linspace(1, 0.55, sheet.shape[1])[None, :]
+    photo = sheet * light + random.normal(0, 4, sheet.shape)
+    for y, x in random.integers(0, 100, (30, 2)):
+        photo[y, x] = 60
+    readings = answers(nb.read_digits(photo.clip(0, 255).astype(np.uint8), model))
+    assert sum(a == b for a, b in zip(readings, labels, strict=True)) >= 11
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_ruled_and_squared_paper(nb, model, digits, squared):
+    sheet, labels = page(digits, 2, 6)
+    plain = answers(nb.read_digits(sheet, model))
+    ruled = sheet.copy()
+    for y in range(15, sheet.shape[0], 45):
+        ruled[y : y + 2] = np.minimum(ruled[y : y + 2], 150)
+    for x in range(15, sheet.shape[1], 45) if squared else ():
+        ruled[:, x : x + 2] = np.minimum(ruled[:, x : x + 2], 150)
+    readings = answers(nb.read_digits(ruled, model))
+    assert len(readings) == len(plain)
+    assert sum(a == b for a, b in zip(readings, plain, strict=True)) >= 11
+
+
+def test_parts_of_one_digit_stay_together(nb):
+    bar_of_five = np.array([[10, 20, 40, 80], [35, 12, 60, 18], [80, 15, 90, 80]])
+    assert nb.join_parts(bar_of_five, 6.0).tolist() == [0, 0, 2]
+    broken_eight = np.array([[10, 10, 50, 44], [12, 48, 52, 90], [90, 10, 130, 90]])
+    first, second, third = nb.join_parts(broken_eight, 6.0)
+    assert first == second != third
+
+
+def test_label_parts_agrees_with_a_flood_fill(nb):
+    random = np.random.default_rng(5)
+    for density in (0.2, 0.45, 0.6):
+        mask = random.random((40, 60)) < density
+        labels, number = np.zeros(mask.shape, int), 0
+        for start in zip(*np.nonzero(mask), strict=True):
+            if labels[start]:
+                continue
+            number += 1
+            stack = [start]
+            while stack:
+                y, x = stack.pop()
+                if labels[y, x] or not mask[y, x]:
+                    continue
+                labels[y, x] = number
+                stack += [
+                    (v, u)
+                    for v in range(max(0, y - 1), min(40, y + 2))
+                    for u in range(max(0, x - 1), min(60, x + 2))
+                ]
+        parts = nb.label_parts(mask)
+        assert len(set(zip(parts.ravel(), labels.ravel(), strict=True))) == number + 1
+
+
+def test_reading_order_is_line_by_line(nb):
+    boxes = np.array(
+        [[50, 12, 60, 40], [10, 100, 20, 130], [10, 5, 20, 35], [40, 95, 50, 128]]
+    )
+    assert nb.reading_order(boxes) == [2, 0, 1, 3]
+
+
+def test_a_picture_of_somebody_else_is_left_as_it_was(nb, model):
+    with Image.open(NUMBER) as picture:
+        size = picture.size
+        nb.read_digits(picture, model)
+        assert picture.size == size
+
+
+# --- errors ------------------------------------------------------------------------
+
+
+def noise(spread: float) -> np.ndarray:
+    random = np.random.default_rng(7)
+    return random.normal(200, spread, (400, 600)).clip(0, 255).astype(np.uint8)
+
+
+EMPTY = {
+    "white": np.full((300, 400), 255, np.uint8),
+    "black": np.zeros((300, 400), np.uint8),
+    "grey": np.full((30, 40), 128, np.uint8),
+    "shade": np.tile(np.linspace(120, 250, 500).astype(np.uint8), (300, 1)),
+    "grain": noise(3),
+    "much grain": noise(15),
+    "a dot": np.pad(np.zeros((2, 2), np.uint8), 200, constant_values=255),
+    "one pixel": np.zeros((1, 1), np.uint8),
+    "one row": np.zeros((1, 500), np.uint8),
+}
+
+
+@pytest.mark.parametrize("sheet", EMPTY)
+def test_a_picture_without_ink_is_no_digit(nb, model, sheet):
+    with pytest.raises(ValueError, match=r"no ink|no digit"):
+        nb.read_digits(EMPTY[sheet], model)
+
+
+def test_missing_file(nb, model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
+        nb.read_digits(tmp_path / "none.png", model)
+    with pytest.raises(FileNotFoundError):
+        nb.read_digits(tmp_path, model)
+
+
+def test_files_that_are_no_pictures(nb, model, tmp_path):
+    text, cut = tmp_path / "text.png", tmp_path / "cut.jpg"
+    text.write_text("not a picture")
+    cut.write_bytes(NUMBER.read_bytes()[:30000])
+    for file in (text, cut):
+        with pytest.raises(ValueError, match=r"picture"):
+            nb.read_digits(file, model)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (np.zeros((0, 10), np.uint8), ValueError),
+        (np.zeros(100, np.uint8), ValueError),
+        (np.zeros((2, 5, 5, 3), np.uint8), ValueError),
+        (np.zeros((5, 5, 2), np.uint8), ValueError),
+        (np.full((9, 9), 300), ValueError),
+        (np.full((9, 9), np.nan), ValueError),
+        (np.full((9, 9), "a"), TypeError),
+        (np.full((9, 9), 1j), TypeError),
+        (None, TypeError),
+        (7, (ValueError, TypeError)),
+    ],
+)
+def test_wrong_arrays(nb, model, wrong, error):
+    with pytest.raises(error):
+        nb.read_digits(wrong, model)
+
+
+def test_more_than_100_megapixels_are_refused_undecoded(nb, model, tmp_path):
+    file = tmp_path / "large.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Image.new("1", (20_000, 6_000), 1).save(file)
+        with pytest.raises(ValueError, match="100 million"):
+            nb.read_digits(file, model)
+    Image.new("1", (20_000, 20_000), 1).save(file)
+    with pytest.raises(ValueError, match=r"picture|pixels"):
+        nb.read_digits(file, model)
