@@ -151,3 +151,19 @@ def test_golden_pair(nb, folder, digits):
     expected = torch.tensor(golden["logits"])
     assert (logits - expected).abs().max() < 1e-4
     assert logits.argmax(1).tolist() == golden["answers"]
+
+
+def test_readme_script_reads_as_the_notebook_does(nb, reader, digits):
+    """The same digits, boxes and doubts for a page, a drawing and one digit."""
+    Image.fromarray(255 - digits[3].numpy()).resize((112, 112)).save(reader / "one.png")
+    Image.fromarray(np.hstack(digits[:5].numpy())).save(reader / "row.png")
+    (reader / "number.jpg").write_bytes((ROOT / "img" / "number.jpg").read_bytes())
+    model = nb.load_model(reader / "model.pth")
+    for name in ("one.png", "row.png", "number.jpg"):
+        told = python(reader, "read_digits.py", name).strip().splitlines()
+        readings = nb.read_digits(reader / name, model)
+        assert len(told) == len(readings)
+        for line, reading in zip(told, readings, strict=True):
+            assert line.startswith(f"{reading.digit}  {reading.probability:.1%}")
+            assert str(reading.box) in line
+            assert ("not sure" in line) != reading.sure
