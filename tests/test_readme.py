@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import SAMPLE
 from golden import first_of_each_class
-from notebook import NOTEBOOK, committed
+from notebook import NOTEBOOK, ROOT, committed
 from PIL import Image
 from test_model import Bomb
 
