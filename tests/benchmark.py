@@ -103,9 +103,6 @@ def compare_epochs(training, root, share: float) -> None:
 def train(training, seed: int, epochs: int, warp) -> tuple:
     """A network trained as in chapter 7, but for the seed, and its history."""
     learn, check = nb.split(training, nb.VALIDATION_SHARE, seed)
-    if warp is not None:
-        drawn = nb.draw_digits(round(nb.DRAWN * len(learn.labels) / 55_000), seed)
-        learn = nb.Part(*(torch.cat(pair) for pair in zip(learn, drawn, strict=True)))
     torch.manual_seed(seed)
     model = nb.DigitClassifier()
     if warp is not None:  # chapter 4: the digits drawn by code join in
