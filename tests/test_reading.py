@@ -214,6 +214,19 @@ def test_parts_of_one_digit_stay_together(nb):
     assert first == second != third
 
 
+def test_a_zero_that_the_border_cuts_in_two_is_one_digit(nb, model):
+    """Two arcs whose ends leave the picture close together; two bars stay two."""
+    y, x = np.mgrid[-62:62, -60:60]
+    ring = np.abs(np.hypot(x / 48, y / 70) - 1) < 0.08
+    assert nb.label_parts(ring).max() == 2
+    assert answers(nb.read_digits(np.where(ring, 20, 240).astype(np.uint8), model)) == [
+        0
+    ]
+    bars = np.full((120, 160), 240, np.uint8)
+    bars[:, 40:48] = bars[:, 100:108] = 20
+    assert len(nb.read_digits(bars, model)) == 2
+
+
 def test_label_parts_agrees_with_a_flood_fill(nb):
     random = np.random.default_rng(5)
     for density in (0.2, 0.45, 0.6):
@@ -236,6 +249,41 @@ def test_label_parts_agrees_with_a_flood_fill(nb):
                 ]
         parts = nb.label_parts(mask)
         assert len(set(zip(parts.ravel(), labels.ravel(), strict=True))) == number + 1
+
+
+def test_upright_takes_away_any_slant(nb, digits):
+    """What was pushed to the left or right ends as what was not, nearly."""
+    images = torch.from_numpy(digits[0][:200]).unsqueeze(1) / 255
+    straight = nb.upright(images)
+    for slant in (-0.4, 0.4):
+        leaning = nb.push(images, torch.full([200], slant))
+        before = (leaning - images).abs().sum()
+        assert (nb.upright(leaning) - straight).abs().sum() < 0.4 * before
+    assert torch.equal(nb.upright(torch.zeros(1, 1, 28, 28)), torch.zeros(1, 1, 28, 28))
+
+
+def test_two_looks_are_the_mean_of_both(nb, model, digits):
+    images = torch.from_numpy(digits[0][:50])
+    found = nb.two_looks(images, model)
+    ink = images.unsqueeze(1) / 255
+    with torch.no_grad():
+        looks = [
+            model((look - nb.MEAN) / nb.STD).double().softmax(1)
+            for look in (ink, nb.upright(ink))
+        ]
+    torch.testing.assert_close(found, (looks[0] + looks[1]) / 2)
+    assert not torch.equal(looks[0], looks[1])
+
+
+def test_a_second_look_helps_where_digits_lean(nb, model, digits):
+    """More of them are right than with the network alone."""
+    images, labels = torch.from_numpy(digits[0]).unsqueeze(1) / 255, digits[1]
+    leaning = nb.push(images, torch.full([len(images)], 0.6))
+    with torch.no_grad():
+        once = model((leaning - nb.MEAN) / nb.STD).argmax(1)
+    twice = nb.two_looks((255 * leaning[:, 0]).round().byte(), model).argmax(1)
+    labels = torch.tensor(labels)
+    assert (twice == labels).sum() > (once == labels).sum()
 
 
 def test_reading_order_is_line_by_line(nb):
