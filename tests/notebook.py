@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import types
 from pathlib import Path
@@ -25,6 +26,13 @@ def committed(path: str) -> bytes:
         return subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return (ROOT / path).read_bytes()
+
+
+def readme_scripts() -> list[str]:
+    """The Python blocks below the README's heading about one's own script."""
+    readme = committed("README.md").decode("utf-8")
+    chapter = readme.split("## Use model.pth in your own script", 1)[1]
+    return re.findall(r"```python\n(.*?)```", chapter.split("\n## ")[0], flags=re.S)
 
 
 def read(content: bytes) -> dict:
