@@ -27,7 +27,7 @@ from torchvision import transforms
 
 ROUNDS = 3
 TARGET = 0.98
-SCRIPT_PICTURES = 400  # a set, for README's script
+SCRIPT_PICTURES = 1000  # a set, for README's script
 DIRECTIONS = [(-1, 0), (1, 0), (0, -1), (0, 1)]  # diagonally it would be further
 
 nb = notebook.load()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from notebook import ROOT
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 NUMBER = ROOT / "img" / "number.jpg"
 
@@ -225,6 +225,42 @@ def test_a_zero_that_the_border_cuts_in_two_is_one_digit(nb, model):
     bars = np.full((120, 160), 240, np.uint8)
     bars[:, 40:48] = bars[:, 100:108] = 20
     assert len(nb.read_digits(bars, model)) == 2
+
+
+def cropped_number(images, bold: int = 1) -> np.ndarray:
+    """Ink (100, W), uint8: digits of equal height in a row, nothing around them."""
+    row = []
+    for image in images:
+        ink = Image.fromarray(image).crop(Image.fromarray(image).getbbox())
+        ink = ink.resize((ink.width * 100 // ink.height, 100))
+        row += [
+            np.asarray(ink.filter(ImageFilter.MaxFilter(bold))),
+            np.zeros((100, 40)),
+        ]
+    return np.hstack(row[:-1]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("bold", [1, 9])
+@pytest.mark.parametrize("light", [False, True])
+def test_numbers_cropped_to_their_ink(nb, model, digits, bold, light):
+    """Ink is told from paper, and digits that meet the border stay apart."""
+    images, labels = digits
+    right = 0
+    for i in range(0, 200, 5):
+        sheet = cropped_number(images[i : i + 5], bold)
+        readings = nb.read_digits(sheet if light else 255 - sheet, model)
+        right += len(readings) == 5
+    assert right >= 36, f"five digits found in {right} of 40 numbers"
+
+
+def test_a_one_at_the_border_is_no_shadow(nb):
+    """Unless it is taller than the writing."""
+    ink = np.zeros((100, 200), np.float32)
+    ink[:, 194:] = 1
+    for top, count in ((0, 2), (30, 1)):
+        ring = np.zeros_like(ink)
+        ring[top:, 20:80], ring[top + 12 : -12, 32:68] = 1, 0
+        assert len(nb.find_digits(np.maximum(ink, ring))) == count
 
 
 def test_label_parts_agrees_with_a_flood_fill(nb):

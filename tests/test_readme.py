@@ -107,10 +107,11 @@ def draw_pictures(folder, digits):
     turned = Image.fromarray(np.rot90(255 - row))
     turned.convert("CMYK").save(folder / "turned.jpg", exif=exif)
     Image.fromarray(digits[3].numpy()).save(folder / "small.png")
+    Image.fromarray((255 - row).astype(np.uint16) * 257).save(folder / "deep.png")
     number = (ROOT / "img" / "number.jpg").read_bytes()
     (folder / "number.jpg").write_bytes(number)
     names = ["scan.png", "reversed.png", "photo.jpg", "clear.png", "turned.jpg"]
-    return [*names, "small.png", "number.jpg"]
+    return [*names, "small.png", "deep.png", "number.jpg"]
 
 
 def test_readme_script_is_short(script):
