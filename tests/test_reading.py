@@ -80,6 +80,14 @@ def test_thin_and_bold_pens_are_brought_to_the_range_of_mnist(nb, thick):
         assert image.max() > 0.5
 
 
+def test_a_pen_a_little_too_bold_is_thinned(nb):
+    """By a pixel at least: a filter of none kills the process in Pillow 12.3."""
+    bar = np.ones((400, 176), np.float32)
+    pen = nb.pen_width(bar)
+    assert nb.BOLDEST < pen < nb.BOLDEST + 0.25
+    assert nb.pen_width(nb.fit_pen(bar)) < pen
+
+
 @pytest.mark.parametrize(
     "wrong",
     [np.zeros((0, 5)), np.zeros((20, 20)), np.ones((4, 4, 3)), np.full((5, 5), 7.0)],
