@@ -200,15 +200,59 @@ def test_uneven_light_grain_and_specks(nb, model, digits):
     assert sum(a == b for a, b in zip(readings, labels, strict=True)) >= 11
 
 
-@pytest.mark.parametrize("squared", [False, True])
-def test_ruled_and_squared_paper(nb, model, digits, squared):
-    sheet, labels = page(digits, 2, 6)
+def shadow(sheet: np.ndarray, blur: float) -> np.ndarray:
+    """The right of a sheet, at half of the light."""
+    y, x = np.indices(sheet.shape)
+    dark = Image.fromarray(np.uint8(255 * (x > 330)))
+    dark = np.asarray(dark.filter(ImageFilter.GaussianBlur(blur)))
+    return np.uint8(sheet * (1 - dark / 510))
+
+
+def on_a_table(sheet: np.ndarray, room: int, grey: int = 70) -> np.ndarray:
+    """A sheet, turned by two degrees, on something dark."""
+    sheet = np.pad(sheet, room, constant_values=grey)
+    return np.asarray(Image.fromarray(sheet).rotate(2, fillcolor=grey))
+
+
+def lamp(sheet: np.ndarray, blur: float) -> np.ndarray:
+    """A sheet in dim light with a bright spot on its left."""
+    y, x = np.indices(sheet.shape)
+    spot = np.exp(-np.square(np.hypot(x - 150, y - 120) / blur))
+    return np.uint8(sheet * (0.6 + 0.4 * spot))
+
+
+LIGHT = {
+    "hard shadow": lambda sheet: shadow(sheet, 1),
+    "soft shadow": lambda sheet: shadow(sheet, 20),
+    "lamp": lambda sheet: lamp(sheet, 120),
+    "table": lambda sheet: on_a_table(sheet, 150),
+    "rim of a table": lambda sheet: on_a_table(sheet, 30),
+    "strip": lambda sheet: np.pad(sheet, ((0, 0), (900, 900)), constant_values=235),
+}
+
+
+@pytest.mark.parametrize("light", LIGHT)
+def test_shadows_lamps_and_tables(nb, model, digits, light):
+    sheet, _ = page(digits, 2, 6)
     plain = answers(nb.read_digits(sheet, model))
-    ruled = sheet.copy()
-    for y in range(15, sheet.shape[0], 45):
-        ruled[y : y + 2] = np.minimum(ruled[y : y + 2], 150)
-    for x in range(15, sheet.shape[1], 45) if squared else ():
-        ruled[:, x : x + 2] = np.minimum(ruled[:, x : x + 2], 150)
+    readings = answers(nb.read_digits(LIGHT[light](sheet), model))
+    assert len(readings) == len(plain) == 12
+    assert sum(a == b for a, b in zip(readings, plain, strict=True)) >= 11
+
+
+@pytest.mark.parametrize("askew", [0, 1.5, -2.5])
+@pytest.mark.parametrize("grey", [110, 190])
+@pytest.mark.parametrize("squared", [False, True])
+def test_ruled_and_squared_paper(nb, model, digits, squared, grey, askew):
+    """Dark or pale rules, level or not: they are gone, and no digit is."""
+    sheet, _ = page(digits, 2, 6)
+    plain = answers(nb.read_digits(sheet, model))
+    y, x = np.indices(sheet.shape)
+    fall = np.tan(np.radians(askew))
+    rules = (y - fall * x - 15) % 45 < 2
+    if squared:
+        rules |= (x + fall * y - 15) % 45 < 2
+    ruled = np.where(rules, np.minimum(sheet, grey), sheet)
     readings = answers(nb.read_digits(ruled, model))
     assert len(readings) == len(plain)
     assert sum(a == b for a, b in zip(readings, plain, strict=True)) >= 11
@@ -334,6 +378,20 @@ def test_reading_order_is_line_by_line(nb):
         [[50, 12, 60, 40], [10, 100, 20, 130], [10, 5, 20, 35], [40, 95, 50, 128]]
     )
     assert nb.reading_order(boxes) == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize("degrees", [-12, -5, 5, 12])
+def test_lines_may_run_up_or_down(nb, degrees):
+    """Three lines of six digits each, their heights and places not quite equal."""
+    random = np.random.default_rng(11)
+    y, x = (100.0 * np.indices((3, 6)).reshape(2, -1)) * [[1.5], [1]]
+    turn = np.radians(degrees)
+    x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
+    y += random.uniform(-10, 10, 18)
+    half = random.uniform(30, 50, 18)
+    boxes = np.stack([x - 25, y - half, x + 25, y + half], 1)
+    shuffled = random.permutation(18)
+    assert shuffled[nb.reading_order(boxes[shuffled])].tolist() == list(range(18))
 
 
 def test_a_picture_of_somebody_else_is_left_as_it_was(nb, model):
