@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from notebook import ROOT
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 NUMBER = ROOT / "img" / "number.jpg"
 
@@ -170,9 +170,6 @@ def test_exif_orientation_is_obeyed(nb, model, digits, orientation, tmp_path):
     assert [r.box for r in readings] == [r.box for r in upright]
 
 
-BORDERS = {3: (5, 5, 5, 5), 6: (90, 10, 20, 160), 9: (9, 70, 200, 3)}
-
-
 def test_position_border_and_size_do_not_matter(nb, model, digits):
     images, labels = digits
     for i in range(10):
@@ -266,6 +263,46 @@ def test_parts_of_one_digit_stay_together(nb):
     assert first == second != third
 
 
+@pytest.mark.parametrize("apart", [25, 45])
+def test_leaning_strokes_side_by_side_stay_two(nb, model, apart):
+    """Though their boxes overlap."""
+    sheet = Image.new("L", (260, 240), 240)
+    for x in (60, 60 + apart):
+        ImageDraw.Draw(sheet).line([(x, 190), (x + 60, 50)], 20, width=10)
+    assert answers(nb.read_digits(sheet, model)) == [1, 1]
+
+
+def two_parts(nb, pictures) -> list:
+    """What is found in pictures (28, W) of ink, enlarged: those of two digits only."""
+    pictures = [np.kron(np.pad(p, 9), np.ones((4, 4))) / 255 for p in pictures]
+    return [f for f in map(nb.find_digits, pictures) if len(f) == 2]
+
+
+def test_digits_cut_in_two_become_one_where_they_are_read_as_one(nb, model, digits):
+    images, gap = digits[0][:200], np.zeros((28, 1))
+    cut = [np.hstack([image[:, :14], gap, image[:, 15:]]) for image in images]
+    halves = two_parts(nb, cut)
+    one = [f for f in (nb.join_doubtful(h, model) for h in halves) if len(f) == 1]
+    assert len(halves) >= 100 and len(one) >= len(halves) / 2
+    assert (nb.surest([f[0] for f in one], model) >= nb.SURE).all()
+    slim = [image[:, image.any(0)] for image in images]
+    pairs = zip(slim[::2], slim[1::2], strict=True)
+    pairs = two_parts(nb, [np.hstack([a, gap, b]) for a, b in pairs])
+    joined = sum(len(nb.join_doubtful(pair, model)) == 1 for pair in pairs)
+    assert len(pairs) >= 95 and joined <= 1
+
+
+def test_two_digits_as_one_keep_their_ink_and_their_place(nb):
+    one, other = nb.find_digits(nb.find_ink(nb.load_grey(NUMBER)[0]))[:2]
+    both = nb.together(one, other)
+    assert both.box[:2].tolist() == np.minimum(one.box, other.box)[:2].tolist()
+    assert both.box[2:].tolist() == np.maximum(one.box, other.box)[2:].tolist()
+    assert both.ink.sum() == pytest.approx(one.ink.sum() + other.ink.sum())
+    left, top = one.box[:2] - both.box[:2]
+    height, width = one.ink.shape
+    assert np.array_equal(both.ink[top : top + height, left : left + width], one.ink)
+
+
 def test_a_zero_that_the_border_cuts_in_two_is_one_digit(nb, model):
     """Two arcs whose ends leave the picture close together; two bars stay two."""
     y, x = np.mgrid[-62:62, -60:60]
@@ -295,7 +332,7 @@ def cropped_number(images, bold: int) -> np.ndarray:
 @pytest.mark.parametrize("light", [False, True])
 def test_numbers_cropped_to_their_ink(nb, model, digits, bold, light):
     """Ink is told from paper, and digits that meet the border stay apart."""
-    images, labels = digits
+    images, _ = digits
     right = 0
     for i in range(0, 200, 5):
         sheet = cropped_number(images[i : i + 5], bold)
