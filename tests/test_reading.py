@@ -303,6 +303,18 @@ def test_two_digits_as_one_keep_their_ink_and_their_place(nb):
     assert np.array_equal(both.ink[top : top + height, left : left + width], one.ink)
 
 
+@pytest.mark.parametrize("specks", [0, 3, 12])
+def test_specks_do_not_change_which_parts_belong_together(nb, specks):
+    """An eight in two loops, a gap between them, beside a whole digit."""
+    ink = np.zeros((300, 400), np.float32)
+    for top, left, height in ((60, 60, 80), (152, 60, 80), (60, 250, 172)):
+        ink[top : top + height, left : left + 70] = 1
+        ink[top + 10 : top + height - 10, left + 10 : left + 60] = 0
+    for i in range(specks):
+        ink[20 + i % 2 * 3, 20 + 30 * i] = 1
+    assert len(nb.find_digits(ink)) == 2
+
+
 def test_a_zero_that_the_border_cuts_in_two_is_one_digit(nb, model):
     """Two arcs whose ends leave the picture close together; two bars stay two."""
     y, x = np.mgrid[-62:62, -60:60]
