@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import draw_number
 import pytest
 from notebook import NOTEBOOK, ROOT, committed, read
 
@@ -187,6 +188,13 @@ def test_figures_in_the_headline_are_outputs(book):
 
 
 # --- the README ------------------------------------------------------------------
+
+
+def test_the_page_is_read_however_it_is_spoilt(book):
+    lines = re.findall(r"^([a-z ]+): (\d+)$", "\n".join(texts(book)), flags=re.M)
+    number = "".join(draw_number.LINES)
+    spoilt = dict(line for line in lines if len(line[1]) > 5)
+    assert len(spoilt) == 6 and set(spoilt.values()) == {number}
 
 
 def test_readme_results_are_those_of_the_notebook(book, readme):
