@@ -197,6 +197,29 @@ def test_uneven_light_grain_and_specks(nb, model, digits):
     assert sum(a == b for a, b in zip(readings, labels, strict=True)) >= 11
 
 
+@pytest.mark.parametrize("share", [0.25, 0.4])
+def test_faint_digits_beside_dark_ones(nb, model, digits, share):
+    sheet, _ = page(digits, 2, 6)
+    plain = answers(nb.read_digits(sheet, model))
+    for left in (124, 436):  # the second and the fifth of each row
+        column = sheet[:, left : left + 104]
+        column[:] = 235 - (235 - column) * share
+    readings = answers(nb.read_digits(sheet, model))
+    assert len(readings) == len(plain) == 12
+    assert sum(a == b for a, b in zip(readings, plain, strict=True)) >= 11
+
+
+def test_faint_creases_are_no_digits(nb, model, digits):
+    sheet, _ = page(digits, 2, 6)
+    plain = answers(nb.read_digits(sheet, model))
+    crease = Image.new("L", sheet.shape[::-1])
+    for left, top in ((110, 60), (330, 70), (220, 160), (430, 150)):
+        line = (left, top, left + 25, top + 70)
+        ImageDraw.Draw(crease).line(line, 38, width=4)
+    creased = np.uint8(np.maximum(0.0, sheet - np.asarray(crease, float)))
+    assert answers(nb.read_digits(creased, model)) == plain
+
+
 def shadow(sheet: np.ndarray, blur: float) -> np.ndarray:
     """The right of a sheet, at half of the light."""
     y, x = np.indices(sheet.shape)
