@@ -209,6 +209,22 @@ def test_faint_digits_beside_dark_ones(nb, model, digits, share):
     assert sum(a == b for a, b in zip(readings, plain, strict=True)) >= 11
 
 
+def test_thousands_of_strokes_are_refused(nb, model):
+    """Before they take gigabytes."""
+    dots = np.full((1500, 1500), 240, np.uint8)
+    dots.reshape(75, 20, 75, 20)[:, 4:16, :, 4:16] = 20
+    with pytest.raises(ValueError, match="2,000 strokes"):
+        nb.read_digits(dots, model)
+
+
+def test_many_faint_specks_are_no_digits(nb, model, digits):
+    sheet, _ = page(digits, 1, 4)
+    plain = answers(nb.read_digits(sheet, model))
+    specks = np.random.default_rng(0).random(sheet.shape) < 0.01
+    speckled = np.where(specks, sheet * 0.7, sheet).astype(np.uint8)
+    assert answers(nb.read_digits(speckled, model)) == plain
+
+
 def test_faint_creases_are_no_digits(nb, model, digits):
     sheet, _ = page(digits, 2, 6)
     plain = answers(nb.read_digits(sheet, model))
