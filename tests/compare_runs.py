@@ -1,46 +1,27 @@
-"""Hold a new run against the committed one: python tests/compare_runs.py NEW.ipynb
+"""Run a copy of the project: python tests/compare_runs.py FOLDER
 
-Exit status 1 where the new run isn't clean, isn't of the full set, or where the
-network's test accuracy differs by more than chapter 1 says.
+Fails where the run isn't clean, isn't of the full set, takes more than 2 GB (measured
+as Linux does), or where the test accuracy is further from the committed one than
+chapter 1 says.
 """
 
-import argparse
 import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 from notebook import NOTEBOOK, committed, read
-from test_committed import outputs, prose, results, texts
+from test_committed import check_clean, prose, results, told
 
-MODEL = "MLP, warped"
-
-
-def accuracy(book: dict) -> float:
-    """The network's test accuracy in per cent."""
-    found = {model: test for model, test, _ in results("\n\n".join(texts(book)))}
-    return float(found[MODEL].rstrip("%"))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("new", type=Path, help="the executed notebook")
-    new = read(parser.parse_args().new.read_bytes())
-    old = read(committed(NOTEBOOK))
-    stated = re.search(r"within (\d+\.\d+) percentage points", prose(old))
-    tolerance = float(stated.group(1))
-
-    faults = [o for o in outputs(new) if o["output_type"] == "error"]
-    faults += [o for o in outputs(new) if o.get("name") == "stderr"]
-    if faults:
-        raise SystemExit(f"not a clean run: {faults[0]}")
-    if "MNIST, full: " not in "\n".join(texts(new)):
-        raise SystemExit("not a run on the full set")
-    difference = accuracy(new) - accuracy(old)
-    told = f"{MODEL}: test accuracy {accuracy(new):.2f} %, committed "
-    told += f"{accuracy(old):.2f} %, tolerance {tolerance} percentage points"
-    if round(abs(difference), 6) > tolerance:
-        raise SystemExit(told)
-    print(told)
-
-
-if __name__ == "__main__":
-    main()
+command = [sys.executable, "-m", "jupyter", "execute", NOTEBOOK, "--output=new.ipynb"]
+subprocess.run(command, cwd=sys.argv[1], check=True)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+new = read(Path(sys.argv[1], "new.ipynb").read_bytes())
+old = read(committed(NOTEBOOK))
+check_clean(new)
+assert "MNIST, full: " in told(new), "not a run on the full set"
+tests = [float(results(told(run))["MLP, warped"][1].rstrip("%")) for run in (new, old)]
+stated = float(re.search(r"within (\d+\.\d+) percentage points", prose(old)).group(1))
+print(f"peak memory {peak:.2f} GB; test accuracy {tests[0]} %, committed {tests[1]} %")
+sys.exit(peak > 2 or abs(tests[0] - tests[1]) > stated + 1e-6)

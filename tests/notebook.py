@@ -2,12 +2,10 @@
 
 import ast
 import json
-import re
 import subprocess
 import types
 from pathlib import Path
-
-from torch import Tensor
+from unittest.mock import Mock
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "Digit_Classifier.ipynb"
@@ -15,24 +13,15 @@ DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
 
 def committed(path: str) -> bytes:
-    """A file of the project as it was last committed.
+    """A file as it was last committed, since a run replaces model.pth and figures.
 
-    A run of the notebook replaces model.pth and the figures: what is said of the
-    committed run is said of the committed files. Outside of a git repository, or
-    before the first commit of the file, it is the file itself.
+    Outside of a git repository, or before its first commit, it is the file itself.
     """
     command = ["git", "show", f"HEAD:./{path}"]
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return (ROOT / path).read_bytes()
-
-
-def readme_scripts() -> list[str]:
-    """The Python blocks below the README's heading about one's own script."""
-    readme = committed("README.md").decode("utf-8")
-    chapter = readme.split("## Use model.pth in your own script", 1)[1]
-    return re.findall(r"```python\n(.*?)```", chapter.split("\n## ")[0], flags=re.S)
 
 
 def read(content: bytes) -> dict:
@@ -43,33 +32,30 @@ def read(content: bytes) -> dict:
     return notebook
 
 
-def is_setting(node: ast.stmt) -> bool:
-    """Whether it assigns to names in capitals only, in tuples or not."""
-    if not isinstance(node, ast.Assign):
-        return False
-    names = [n for target in node.targets for n in ast.walk(target)]
-    names = [n.id for n in names if isinstance(n, ast.Name)]
-    return bool(names) and all(name.isupper() for name in names)
+def is_definition(node: ast.stmt) -> bool:
+    """Import, function, class, or setting: names in capitals, in a tuple or not."""
+    setting = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()
+    return setting or isinstance(node, DEFINITIONS)
 
 
 def definitions(notebook: dict) -> ast.Module:
-    """Imports, settings, functions and classes of a notebook, in their order."""
-    nodes = []
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            body = ast.parse(cell["source"]).body
-            nodes += [n for n in body if isinstance(n, DEFINITIONS) or is_setting(n)]
-    return ast.Module(nodes, type_ignores=[])
+    """All definitions of a notebook in their order."""
+    sources = (c["source"] for c in notebook["cells"] if c["cell_type"] == "code")
+    nodes = [node for source in sources for node in ast.parse(source).body]
+    return ast.Module([n for n in nodes if is_definition(n)], type_ignores=[])
 
 
 def load() -> types.ModuleType:
     """The notebook's definitions in a module; nothing is loaded or trained."""
-    notebook = read((ROOT / NOTEBOOK).read_bytes())
+    code = definitions(read((ROOT / NOTEBOOK).read_bytes()))
     module = types.ModuleType("digit_classifier")
-    exec(compile(definitions(notebook), NOTEBOOK, "exec"), vars(module))
+    exec(compile(code, NOTEBOOK, "exec"), vars(module))
+    module.display = (
+        Mock()
+    )  # outside of Jupyter, IPython's hands back no line to update
     return module
 
 
-def inputs(nb: types.ModuleType, images: Tensor) -> Tensor:
+def inputs(nb: types.ModuleType, images):
     """Images uint8 (N, 28, 28) by the notebook's contract: float32 (N, 1, 28, 28)."""
     return (images.unsqueeze(1) / 255 - nb.MEAN) / nb.STD
