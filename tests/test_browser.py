@@ -22,6 +22,7 @@ import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import notebook
 globals().update(vars(notebook.load()))
+from IPython.display import display
 model = load_model({str(ROOT / "model.pth")!r})
 """
 pytestmark = [
