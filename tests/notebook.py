@@ -5,7 +5,6 @@ import json
 import subprocess
 import types
 from pathlib import Path
-from unittest.mock import Mock
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "Digit_Classifier.ipynb"
@@ -50,9 +49,6 @@ def load() -> types.ModuleType:
     code = definitions(read((ROOT / NOTEBOOK).read_bytes()))
     module = types.ModuleType("digit_classifier")
     exec(compile(code, NOTEBOOK, "exec"), vars(module))
-    module.display = (
-        Mock()
-    )  # outside of Jupyter, IPython's hands back no line to update
     return module
 
 

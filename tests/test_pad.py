@@ -1,11 +1,11 @@
-"""The pad of chapter 11: its own script, run by V8, against the same sums in Python."""
+"""The pad of chapter 13: its own script, run by V8, against the same sums in Python."""
 
 import json
 import re
 
 import pytest
 import torch
-from draw_number import HAND, curve
+from hand import HAND, curve
 from notebook import ROOT, inputs
 
 py_mini_racer = pytest.importorskip("py_mini_racer", reason="needs mini-racer")
