@@ -23,7 +23,7 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 import notebook
 globals().update(vars(notebook.load()))
 from IPython.display import display
-model = load_model({str(ROOT / "model.pth")!r})
+network = load_model({str(ROOT / "model.pth")!r})
 """
 pytestmark = [
     pytest.mark.slow,
@@ -123,6 +123,7 @@ def test_strokes_of_every_kind(page, pad):
 
 
 def test_a_scribble_is_no_digit(page, pad):
+    pad.locator("svg").scroll_into_view_if_needed()
     box = pad.locator("svg").bounding_box()
     page.mouse.move(box["x"] + 40, box["y"] + 40)
     page.mouse.down()
