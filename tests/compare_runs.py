@@ -1,6 +1,6 @@
 """Run a copy of the project: python tests/compare_runs.py FOLDER
 
-Fails where the run isn't clean, isn't of the full set, takes more than 2.5 GB (measured
+Fails where the run isn't clean, isn't of the full set, takes more than 3 GB (measured
 as Linux does), or where the test accuracy is further from the committed one than
 chapter 5 says.
 """
@@ -26,4 +26,4 @@ rows = [results_of_run(run)["MLP, warped"] for run in (new, old)]
 tests = [float(row["test"].rstrip("%")) for row in rows]
 stated = float(re.search(r"within (\d+\.\d+) percentage points", prose(old)).group(1))
 print(f"peak memory {peak:.2f} GB; test accuracy {tests[0]} %, committed {tests[1]} %")
-sys.exit(peak > 2.5 or abs(tests[0] - tests[1]) > stated + 1e-6)
+sys.exit(peak > 3 or abs(tests[0] - tests[1]) > stated + 1e-6)
