@@ -42,9 +42,9 @@ def our_epoch(training, warp=None) -> None:
     model = nb.DigitClassifier()
     optimizer = torch.optim.Adam(model.parameters(), lr=nb.LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1)
-    loader = nb.make_loader(training, shuffle=True)
+    loader = nb.make_loader(training, nb.BATCH_SIZE, True)
     batches = ((warp(i, 0.0) if warp else i, labels) for i, labels in loader)
-    nb.train_epoch(model, batches, optimizer, schedule)
+    nb.train_epoch(model, batches, schedule)
 
 
 def compare_epochs(mnist, training) -> None:

@@ -265,7 +265,7 @@ def test_split_and_loader(nb):
 
     def epochs(seed):
         torch.manual_seed(seed)
-        loader = nb.make_loader(digits, 128, shuffle=True)
+        loader = nb.make_loader(digits, 128, True)
         return [order(loader), order(loader)]
 
     training, validation = parts(seed=1)
