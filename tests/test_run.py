@@ -19,7 +19,7 @@ SHORT = {
     "PLAIN_EPOCHS": 2,
     "TRIAL_EPOCHS": 1,
     "RATE_EPOCHS": 1,
-    "RATES": "{torch.optim.Adam: (0.006, 0.012), torch.optim.SGD: (0.5,)}",
+    "RATES": "(0.006, 0.012)",
     "WARPED_EPOCHS": 4,
     "CNN_EPOCHS": 1,
 }
