@@ -133,8 +133,7 @@ def test_exif_orientation_is_obeyed(nb, model, digits, orientation, turn, tmp_pa
 def test_a_page_photographed_sideways_is_turned(nb, model, digits, turn):
     """Its boxes lie in the picture as it was given: there is the same ink in them."""
     images, labels = digits
-    chosen = [i for i, label in enumerate(labels) if label in (2, 3, 4, 5, 7)][:8]
-    sheet, _ = page((images[chosen], [labels[i] for i in chosen]), 2, 4)
+    sheet, _ = page((images[:8], labels[:8]), 2, 4)
     upright = Image.fromarray(sheet)
     sideways = upright.transpose(Image.Transpose(1 + turn))  # ROTATE_90 is 2
     readings, plain = (nb.read_digits(p, model) for p in (sideways, upright))
@@ -276,9 +275,9 @@ def test_ruled_and_squared_paper(nb, model, digits, squared, grey, askew):
     check_spoilt(nb, model, digits, ruled)
 
 
-@pytest.mark.parametrize("inside", [0.2, 0.05])
+@pytest.mark.parametrize("inside", [0.4, 0.05])
 def test_what_holds_a_digit_is_a_frame(nb, inside):
-    """A speck makes none, and a digit beside it neither."""
+    """The digit in it is none, a speck makes none, and a digit beside it neither."""
     digit = [50 - 50 * inside, 40, 50 + 50 * inside, 40 + 100 * inside]
     boxes = np.array(
         [[0, 0, 100, 100], digit, [130, 0, 160, 100], [180, 0, 210, 100]], int
@@ -287,7 +286,8 @@ def test_what_holds_a_digit_is_a_frame(nb, inside):
     parts[boxes[:, 1], boxes[:, 0]] = 1, 2, 3, 4
     answers = np.array([0, 5, 8, 3]), np.full(4, 0.99)
     trust = nb.trust_in(nb.View(1.0 * (parts > 0), parts, boxes, None, *answers))
-    assert (trust[0] == 0) == (inside > 0.15) and (trust[2:] > 0).all()
+    framed = inside > 0.15
+    assert (trust > 0).tolist() == [not framed, framed, True, True]
 
 
 # --- parts and lines -----------------------------------------------------------------
