@@ -212,11 +212,12 @@ def at_the_rim(sheet: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def bowed(sheet: np.ndarray) -> np.ndarray:
-    """Rules that bend by two pixels."""
-    y, x = np.indices(sheet.shape)
-    bend = 2 * np.sin(np.pi * x / sheet.shape[1])
-    return np.where((y + bend - 15) % 52 < 2, np.minimum(sheet, 150), sheet)
+def ruled(sheet: np.ndarray, bow: float = 0, fan: float = 0) -> np.ndarray:
+    """Rules that bend by `bow` pixels, or whose slopes differ by `fan`."""
+    y, x = np.indices(sheet.shape) / np.reshape(sheet.shape, (2, 1, 1))
+    rows = y * len(sheet) + bow * np.sin(np.pi * x)
+    rows = rows + fan * (y - 0.5) * (x - 0.5) * sheet.shape[1]
+    return np.where((rows - 15) % 52 < 2, np.minimum(sheet, 150), sheet)
 
 
 def broken(sheet: np.ndarray) -> np.ndarray:
@@ -237,7 +238,8 @@ SPOILT = {
     "table at the rim": at_the_rim,
     "small sheet on a table": lambda sheet: on_a_table(sheet, 280),
     "small writing": lambda sheet: np.asarray(Image.fromarray(sheet).reduce(4)),
-    "bowed rules": bowed,
+    "bowed rules": lambda sheet: ruled(sheet, bow=6),
+    "rules seen at an angle": lambda sheet: ruled(sheet, fan=0.12),
     "grid in shade": lambda sheet: corners(framed(sheet, "in a table"), 0.5),
     "broken strokes": broken,
     "faint, with grain": faint,
@@ -264,7 +266,7 @@ def test_light_surroundings_and_frames(nb, model, digits, kind):
 def test_ruled_and_squared_paper(nb, model, digits, squared, grey, askew):
     """Dark or pale rules, level or not: they are gone, and no digit is."""
 
-    def ruled(sheet: np.ndarray) -> np.ndarray:
+    def lined(sheet: np.ndarray) -> np.ndarray:
         y, x = np.indices(sheet.shape)
         fall = np.tan(np.radians(askew))
         rules = (y - fall * x - 15) % 45 < 2
@@ -272,7 +274,7 @@ def test_ruled_and_squared_paper(nb, model, digits, squared, grey, askew):
             rules |= (x + fall * y - 15) % 45 < 2
         return np.where(rules, np.minimum(sheet, grey), sheet)
 
-    check_spoilt(nb, model, digits, ruled)
+    check_spoilt(nb, model, digits, lined)
 
 
 @pytest.mark.parametrize("inside", [0.4, 0.05])
