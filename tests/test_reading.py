@@ -66,6 +66,11 @@ def test_a_thin_pen_becomes_as_wide_as_those_of_mnist(nb):
     assert 0.08 < float(image.mean()) < 0.45 and image.max() > 0.5
 
 
+def test_a_pale_hairline_is_not_lost(nb):
+    """Brought to 20 pixels, it is paler than what counts as ink elsewhere."""
+    assert nb.to_mnist(0.7 * np.eye(1200)).max() > 127
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (20, 20), (4, 4, 3)])
 def test_to_mnist_refuses_what_holds_no_digit(nb, shape):
     with pytest.raises(ValueError):
@@ -212,12 +217,14 @@ def at_the_rim(sheet: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def ruled(sheet: np.ndarray, bow: float = 0, fan: float = 0) -> np.ndarray:
-    """Rules that bend by `bow` pixels, or whose slopes differ by `fan`."""
+def ruled(
+    sheet: np.ndarray, bow: float = 0, fan: float = 0, part: float = 1
+) -> np.ndarray:
+    """Rules that bend by `bow` pixels, whose slopes differ by `fan`, on a left part."""
     y, x = np.indices(sheet.shape) / np.reshape(sheet.shape, (2, 1, 1))
     rows = y * len(sheet) + bow * np.sin(np.pi * x)
     rows = rows + fan * (y - 0.5) * (x - 0.5) * sheet.shape[1]
-    return np.where((rows - 15) % 52 < 2, np.minimum(sheet, 150), sheet)
+    return np.where(((rows - 15) % 52 < 2) & (x < part), np.minimum(sheet, 150), sheet)
 
 
 def broken(sheet: np.ndarray) -> np.ndarray:
@@ -240,6 +247,7 @@ SPOILT = {
     "small writing": lambda sheet: np.asarray(Image.fromarray(sheet).reduce(4)),
     "bowed rules": lambda sheet: ruled(sheet, bow=6),
     "rules seen at an angle": lambda sheet: ruled(sheet, fan=0.12),
+    "half ruled": lambda sheet: ruled(sheet, part=0.55),
     "grid in shade": lambda sheet: corners(framed(sheet, "in a table"), 0.5),
     "broken strokes": broken,
     "faint, with grain": faint,
@@ -365,10 +373,10 @@ EMPTY = {
 }
 
 
-def scribble() -> np.ndarray:
+def scribble(seed: int) -> np.ndarray:
     """Twenty strokes across each other."""
     picture = Image.new("L", (600, 600), 240)
-    points = np.random.default_rng(4).integers(80, 520, (20, 2))
+    points = np.random.default_rng(seed).integers(80, 520, (20, 2))
     ImageDraw.Draw(picture).line([tuple(map(int, p)) for p in points], 20, 8)
     return np.asarray(picture)
 
@@ -380,19 +388,22 @@ def test_a_picture_without_ink_is_no_digit(nb, model, sheet):
 
 
 OTHER = {
-    "grain": np.uint8(200 + 3 * NOISE),
-    "much grain": np.uint8((200 + 15 * NOISE).clip(0, 255)),
-    "a scribble": scribble(),
+    "grain": [np.uint8(200 + 3 * NOISE)],
+    "much grain": [np.uint8((200 + 15 * NOISE).clip(0, 255))],
+    "scribbles": [scribble(seed) for seed in range(20)],
 }
 
 
-@pytest.mark.parametrize("sheet", OTHER)
-def test_what_is_no_digit_is_refused_or_not_sure(nb, model, sheet):
-    try:
-        readings = nb.read_digits(OTHER[sheet], model)
-    except ValueError:
-        return
-    assert not any(reading.sure for reading in readings)
+@pytest.mark.parametrize("kind", OTHER)
+def test_what_is_no_digit_is_refused_or_not_sure(nb, model, kind):
+    """But for scraps between strokes, in a quarter of the scribbles at most."""
+    sure = 0
+    for sheet in OTHER[kind]:
+        try:
+            sure += any(reading.sure for reading in nb.read_digits(sheet, model))
+        except ValueError:
+            pass
+    assert sure <= 0.25 * len(OTHER[kind])
 
 
 def test_thousands_of_strokes_are_not_compared(nb, model):
@@ -419,7 +430,7 @@ def test_files_that_are_missing_or_no_pictures(nb, model, digits, tmp_path):
 WRONG = {
     ValueError: [
         *map(np.zeros, [(0, 10), 100, (2, 5, 5, 3), (5, 5, 2)]),
-        *(np.full((9, 9), value) for value in (-1, np.nan)),
+        *(np.full((9, 9), value) for value in (-1, np.nan, np.inf)),
     ],
     TypeError: [np.full((9, 9), "a"), np.full((9, 9), 1j), None],
 }
