@@ -391,6 +391,7 @@ OTHER = {
     "grain": [np.uint8(200 + 3 * NOISE)],
     "much grain": [np.uint8((200 + 15 * NOISE).clip(0, 255))],
     "scribbles": [scribble(seed) for seed in range(20)],
+    "empty ruled paper": [ruled(np.uint8(200 + NOISE), fan=f) for f in (0, 0.06, 0.12)],
 }
 
 
