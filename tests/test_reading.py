@@ -218,13 +218,21 @@ def at_the_rim(sheet: np.ndarray) -> np.ndarray:
 
 
 def ruled(
-    sheet: np.ndarray, bow: float = 0, fan: float = 0, part: float = 1
+    sheet: np.ndarray,
+    bow: float = 0,
+    fan: float = 0,
+    part: float = 1,
+    fall: float = 0,
+    grey: int = 150,
 ) -> np.ndarray:
-    """Rules that bend by `bow` pixels, whose slopes differ by `fan`, on a left part."""
+    """Rules in `grey` on a left part of a sheet.
+
+    They bend by `bow` pixels, climb by `fall`, and their slopes differ by `fan`.
+    """
     y, x = np.indices(sheet.shape) / np.reshape(sheet.shape, (2, 1, 1))
     rows = y * len(sheet) + bow * np.sin(np.pi * x)
-    rows = rows + fan * (y - 0.5) * (x - 0.5) * sheet.shape[1]
-    return np.where(((rows - 15) % 52 < 2) & (x < part), np.minimum(sheet, 150), sheet)
+    rows = rows + (fan * (y - 0.5) + fall) * (x - 0.5) * sheet.shape[1]
+    return np.where(((rows - 15) % 52 < 2) & (x < part), np.minimum(sheet, grey), sheet)
 
 
 def broken(sheet: np.ndarray) -> np.ndarray:
@@ -275,12 +283,9 @@ def test_ruled_and_squared_paper(nb, model, digits, squared, grey, askew):
     """Dark or pale rules, level or not: they are gone, and no digit is."""
 
     def lined(sheet: np.ndarray) -> np.ndarray:
-        y, x = np.indices(sheet.shape)
-        fall = np.tan(np.radians(askew))
-        rules = (y - fall * x - 15) % 45 < 2
-        if squared:
-            rules |= (x + fall * y - 15) % 45 < 2
-        return np.where(rules, np.minimum(sheet, grey), sheet)
+        rules = {"fall": np.tan(np.radians(askew)), "grey": grey}
+        sheet = ruled(sheet, **rules)
+        return ruled(sheet.T, **rules).T if squared else sheet
 
     check_spoilt(nb, model, digits, lined)
 
@@ -312,6 +317,24 @@ def test_parts_of_one_digit_are_joined(nb, model, digits):
         sheet[70:72] = sheet.max()  # through the middle of them all
         right += answers(nb.read_digits(sheet, model)) == wanted
     assert right >= 6, f"{right} of 10 lines"
+
+
+def test_a_long_tail_stays_apart_from_the_digit_below(nb, model, digits):
+    """Sevens half as tall again as noughts, which end just above the next line's."""
+    noughts, sevens = ([im for im, n in zip(*digits) if n == k] for k in (0, 7))
+    right = 0
+    for start in range(0, 80, 8):
+        sheet = np.zeros((400, 380), np.uint8)
+        for i in range(9):
+            height, kind = (90, sevens) if i % 3 == 1 else (60, noughts)
+            ink = nb.crop(kind[start + i])
+            size = round(60 / len(ink) * ink.shape[1]), height
+            top, left = 30 + i // 3 * 96, 40 + i % 3 * 104
+            large = np.asarray(Image.fromarray(ink).resize(size))
+            sheet[top : top + height, left : left + size[0]] = large
+        found = answers(nb.read_digits(235 - sheet * np.float32(0.75), model))
+        right += found == [0, 7, 0] * 3
+    assert right >= 8, f"{right} of 10 pages"
 
 
 @pytest.mark.parametrize("bold", [1, 9])
