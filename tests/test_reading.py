@@ -227,12 +227,12 @@ def ruled(
 ) -> np.ndarray:
     """Rules in `grey` on a left part of a sheet.
 
-    They bend by `bow` pixels, climb by `fall`, and their slopes differ by `fan`.
+    They bend by `bow` pixels, have a slope of `fall`, and their slopes differ by `fan`.
     """
     y, x = np.indices(sheet.shape) / np.reshape(sheet.shape, (2, 1, 1))
     rows = y * len(sheet) + bow * np.sin(np.pi * x)
     rows = rows + (fan * (y - 0.5) + fall) * (x - 0.5) * sheet.shape[1]
-    return np.where(((rows - 15) % 52 < 2) & (x < part), np.minimum(sheet, grey), sheet)
+    return np.where(((rows - 15) % 45 < 2) & (x < part), np.minimum(sheet, grey), sheet)
 
 
 def broken(sheet: np.ndarray) -> np.ndarray:
@@ -283,9 +283,9 @@ def test_ruled_and_squared_paper(nb, model, digits, squared, grey, askew):
     """Dark or pale rules, level or not: they are gone, and no digit is."""
 
     def lined(sheet: np.ndarray) -> np.ndarray:
-        rules = {"fall": np.tan(np.radians(askew)), "grey": grey}
-        sheet = ruled(sheet, **rules)
-        return ruled(sheet.T, **rules).T if squared else sheet
+        fall = np.tan(np.radians(askew))
+        sheet = ruled(sheet, fall=-fall, grey=grey)
+        return ruled(sheet.T, fall=fall, grey=grey).T if squared else sheet
 
     check_spoilt(nb, model, digits, lined)
 
