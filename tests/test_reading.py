@@ -327,14 +327,35 @@ def test_a_long_tail_stays_apart_from_the_digit_below(nb, model, digits):
         sheet = np.zeros((400, 380), np.uint8)
         for i in range(9):
             height, kind = (90, sevens) if i % 3 == 1 else (60, noughts)
-            ink = nb.crop(kind[start + i])
-            size = round(60 / len(ink) * ink.shape[1]), height
+            image = Image.fromarray(kind[start + i])
+            ink = image.crop(image.getbbox())
+            size = round(60 / ink.height * ink.width), height
             top, left = 30 + i // 3 * 96, 40 + i % 3 * 104
-            large = np.asarray(Image.fromarray(ink).resize(size))
+            large = np.asarray(ink.resize(size))
             sheet[top : top + height, left : left + size[0]] = large
         found = answers(nb.read_digits(235 - sheet * np.float32(0.75), model))
         right += found == [0, 7, 0] * 3
     assert right >= 8, f"{right} of 10 pages"
+
+
+def test_two_digits_that_touch_are_read_as_two(nb, model, digits):
+    """Equally high, and moved together until twenty pixels of ink overlap."""
+    images, labels = digits
+    right = 0
+    for start in range(0, 120, 3):
+        inks = [Image.fromarray(image) for image in images[start : start + 2]]
+        inks = [ink.crop(ink.getbbox()) for ink in inks]
+        inks = [ink.resize((round(100 / ink.height * ink.width), 100)) for ink in inks]
+        one, other = map(np.asarray, inks)
+        for overlap in range(min(one.shape[1], other.shape[1])):
+            ahead = np.pad(one, ((0, 0), (0, other.shape[1] - overlap)))
+            behind = np.pad(other, ((0, 0), (one.shape[1] - overlap, 0)))
+            if np.sum(np.minimum(ahead, behind) > 100) >= 20:
+                break
+        sheet = np.pad(np.maximum(ahead, behind), 60)
+        found = answers(nb.read_digits(235 - sheet * np.float32(0.75), model))
+        right += found == list(labels[start : start + 2])
+    assert right >= 20, f"{right} of 40 pairs"
 
 
 @pytest.mark.parametrize("bold", [1, 9])
@@ -434,7 +455,7 @@ def test_thousands_of_strokes_are_not_compared(nb, model):
     """Each with each would take gigabytes."""
     dots = np.full((1500, 1500), 240, np.uint8)
     dots.reshape(75, 20, 75, 20)[:, 4:16, :, 4:16] = 20
-    ink = nb.propose_ink(1 - nb.load_grey(dots)[0])
+    ink = list(nb.propose_ink(1 - nb.load_grey(dots)[0]))
     assert [len(nb.look(proposal, model).boxes) for proposal in ink] == [0] * len(ink)
 
 
