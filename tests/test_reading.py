@@ -439,6 +439,13 @@ OTHER = {
 }
 
 
+def test_a_cross_is_answered_and_not_sure(nb, model):
+    """It is a part in coarse views only, and the finest one has none."""
+    cross = np.full((1000, 1000), 240, np.uint8)
+    cross[470:530, 100:900] = cross[100:900, 470:530] = 20
+    assert [reading.sure for reading in nb.read_digits(cross, model)] == [False]
+
+
 @pytest.mark.parametrize("kind", OTHER)
 def test_what_is_no_digit_is_refused_or_not_sure(nb, model, kind):
     """But for scraps between strokes, in a quarter of the scribbles at most."""
