@@ -32,6 +32,13 @@ def page(digits, rows: int, columns: int, enlarge: int = 3, light: int = 235):
     return sheet, labels[: rows * columns]
 
 
+def cropped(image: np.ndarray, height: int) -> Image.Image:
+    """A digit without its margin, enlarged to a height in pixels."""
+    picture = Image.fromarray(image)
+    ink = picture.crop(picture.getbbox())
+    return ink.resize((round(height / ink.height * ink.width), height))
+
+
 def answers(readings) -> list[int]:
     return [reading.digit for reading in readings]
 
@@ -305,6 +312,15 @@ def test_what_holds_a_digit_is_a_frame(nb, inside):
     assert (trust > 0).tolist() == [not framed, framed, True, True]
 
 
+def test_of_views_that_nobody_trusts_the_last_with_parts_counts(nb):
+    views = []
+    for n in (3, 1, 0):
+        boxes = np.array([[10 * k, 0, 10 * k + 8, 20] for k in range(n)]).reshape(n, 4)
+        nothing, doubts = np.zeros((20, 40), int), np.full(n, 0.3)
+        views.append(nb.View(nothing, nothing, boxes, None, np.zeros(n, int), doubts))
+    assert nb.best_of(views) is views[1]
+
+
 # --- parts and lines -----------------------------------------------------------------
 
 
@@ -327,12 +343,10 @@ def test_a_long_tail_stays_apart_from_the_digit_below(nb, model, digits):
         sheet = np.zeros((400, 380), np.uint8)
         for i in range(9):
             height, kind = (90, sevens) if i % 3 == 1 else (60, noughts)
-            image = Image.fromarray(kind[start + i])
-            ink = image.crop(image.getbbox())
-            size = round(60 / ink.height * ink.width), height
+            ink = cropped(kind[start + i], 60)
+            ink = ink.resize((ink.width, height))
             top, left = 30 + i // 3 * 96, 40 + i % 3 * 104
-            large = np.asarray(ink.resize(size))
-            sheet[top : top + height, left : left + size[0]] = large
+            sheet[top : top + height, left : left + ink.width] = ink
         found = answers(nb.read_digits(235 - sheet * np.float32(0.75), model))
         right += found == [0, 7, 0] * 3
     assert right >= 8, f"{right} of 10 pages"
@@ -343,10 +357,8 @@ def test_two_digits_that_touch_are_read_as_two(nb, model, digits):
     images, labels = digits
     right = 0
     for start in range(0, 120, 3):
-        inks = [Image.fromarray(image) for image in images[start : start + 2]]
-        inks = [ink.crop(ink.getbbox()) for ink in inks]
-        inks = [ink.resize((round(100 / ink.height * ink.width), 100)) for ink in inks]
-        one, other = map(np.asarray, inks)
+        pair = [cropped(image, 100) for image in images[start : start + 2]]
+        one, other = map(np.asarray, pair)
         for overlap in range(min(one.shape[1], other.shape[1])):
             ahead = np.pad(one, ((0, 0), (0, other.shape[1] - overlap)))
             behind = np.pad(other, ((0, 0), (one.shape[1] - overlap, 0)))
@@ -358,6 +370,16 @@ def test_two_digits_that_touch_are_read_as_two(nb, model, digits):
     assert right >= 20, f"{right} of 40 pairs"
 
 
+def test_a_broad_digit_stays_one(nb, model, digits):
+    """Half as broad again as it was written."""
+    whole = 0
+    for image in digits[0][:200]:
+        ink = cropped(image, 100)
+        broad = np.pad(ink.resize((ink.width * 3 // 2, 100)), 60)
+        whole += len(nb.read_digits(235 - broad * np.float32(0.75), model)) == 1
+    assert whole >= 198, f"{whole} of 200 digits"
+
+
 @pytest.mark.parametrize("bold", [1, 9])
 @pytest.mark.parametrize("light", [False, True])
 def test_numbers_cropped_to_their_ink(nb, model, digits, bold, light):
@@ -365,10 +387,9 @@ def test_numbers_cropped_to_their_ink(nb, model, digits, bold, light):
     right = 0
     for i in range(0, 200, 5):
         row = []
-        for image in map(Image.fromarray, digits[0][i : i + 5]):
-            ink = image.crop(image.getbbox())
-            ink = ink.resize((ink.width * 100 // ink.height, 100))
-            row += [ink.filter(ImageFilter.MaxFilter(bold)), np.zeros((100, 40))]
+        for image in digits[0][i : i + 5]:
+            ink = cropped(image, 100).filter(ImageFilter.MaxFilter(bold))
+            row += [ink, np.zeros((100, 40))]
         sheet = np.hstack(row[:-1]).astype(np.uint8)
         right += len(nb.read_digits(sheet if light else 255 - sheet, model)) == 5
     assert right >= 36, f"five digits found in {right} of 40 numbers"
@@ -431,19 +452,19 @@ def test_a_picture_without_ink_is_no_digit(nb, model, sheet):
         nb.read_digits(EMPTY[sheet], model)
 
 
+def test_a_cross_is_answered_and_not_sure(nb, model):
+    """It is a part in coarse views only, and the finest one has none."""
+    cross = np.full((1000, 1000), 240, np.uint8)
+    cross[470:530, 100:900] = cross[100:900, 470:530] = 20
+    assert [reading.sure for reading in nb.read_digits(cross, model)] == [False]
+
+
 OTHER = {
     "grain": [np.uint8(200 + 3 * NOISE)],
     "much grain": [np.uint8((200 + 15 * NOISE).clip(0, 255))],
     "scribbles": [scribble(seed) for seed in range(20)],
     "empty ruled paper": [ruled(np.uint8(200 + NOISE), fan=f) for f in (0, 0.06, 0.12)],
 }
-
-
-def test_a_cross_is_answered_and_not_sure(nb, model):
-    """It is a part in coarse views only, and the finest one has none."""
-    cross = np.full((1000, 1000), 240, np.uint8)
-    cross[470:530, 100:900] = cross[100:900, 470:530] = 20
-    assert [reading.sure for reading in nb.read_digits(cross, model)] == [False]
 
 
 @pytest.mark.parametrize("kind", OTHER)
