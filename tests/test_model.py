@@ -168,9 +168,9 @@ def test_training_stops_at_once(nb, training):
 
 
 def test_what_is_no_digit(nb, training):
-    """A tenth each is its target, it isn't counted, and letters are doubted then."""
+    """It has one target for all digits, isn't counted, and is doubted then."""
     assert torch.equal(nb.TARGETS[:10], torch.eye(10))
-    assert torch.equal(nb.TARGETS[nb.NO_DIGIT], torch.full((10,), 0.1))
+    assert torch.equal(nb.TARGETS[nb.NO_DIGIT], torch.full((10,), 0.05))
     letters, confidence = seeded(nb.draw, nb.NO_DIGIT, 20), []
     for dataset in (training, nb.join(training, nb.draw(nb.NO_DIGIT, 20))):
         data = (dataset, nb.TensorDataset(*training[:500]), 4, 128)
